@@ -16,17 +16,22 @@ from protocol.spaces import Discrete, Observation
 from tests.support.captured import DEVICES, CapturedWorld, Plain, spec_of
 from tests.support.tensors import assert_close
 
+# Priority alone has a test of its own below. Options that meet nowhere in an update share a case.
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    "priority": {"replay__prioritized": True},
-    "shares": {"replay__actor_share": {"expert": 0.25}},
+    "shares, no advantage weights": {
+        "replay__actor_share": {"expert": 0.25}, "advantage__mode": "off",
+    },
     "priority and shares": {"replay__prioritized": True, "replay__actor_share": {"expert": 0.25}},
-    "a rate that changes": {"learner__warmup_updates": 20, "learner__cosine_updates": 50},
-    "c51": {"learner__value": "c51", "learner__atoms": 11},
-    "quantiles": {"learner__value": "quantile"},
-    "bfloat16": {"learner__precision": "bfloat16"},
-    "a target that is copied": {"learner__target": "hard", "learner__target_every": 5},
-    "bins": {"learner__continuous": "bins"},
+    "bfloat16, a rate that changes": {
+        "learner__precision": "bfloat16", "learner__warmup_updates": 20,
+        "learner__cosine_updates": 50,
+    },
+    "c51, a target that is copied": {
+        "learner__value": "c51", "learner__atoms": 11,
+        "learner__target": "hard", "learner__target_every": 5,
+    },
+    "quantiles, bins": {"learner__value": "quantile", "learner__continuous": "bins"},
     "the gradient of values": {"learner__continuous": "gradient"},
     "normalized observations": {"learner__normalize_observations": True},
     "stacked frames": {"replay__frame_stack": 3},
@@ -38,7 +43,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "advantage__applies_to": ["td", "continuous", "imitation"], "advantage__mode": "global",
         "learner__normalize_values": False, "advantage__actor_factor": {"dqn": 2.0},
     },
-    "no advantage weights": {"advantage__mode": "off"},
 }  # fmt: skip
 
 GAMES = {
