@@ -225,11 +225,16 @@ def dangers(source: str) -> list[str]:
     return found
 
 
+THEIRS = {"scripts/rllink_side.py": 1}
+"""Calls in what is no part of the product: the bench's client for RLlib, which a Python of its own
+runs, gets its configuration as a pickle from the RLlib that it has started itself."""
+
+
 def test_sources_load_no_pickles() -> None:
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     assert len(sources) > 100
     found = {str(path.relative_to(ROOT)): dangers(path.read_text()) for path in sources}
-    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert {name: len(lines) for name, lines in found.items() if lines} == THEIRS
 
 
 @pytest.mark.parametrize(
