@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import sys
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -48,10 +49,16 @@ def test_minatar_game_is_played_with_its_picture() -> None:
 
 @needs_minatar
 def test_minatar_game_imports_nothing_to_draw_with() -> None:
-    make("MinAtar/Freeway-v1").close()
-    assert not {"seaborn", "pandas"} & sys.modules.keys()
-    drawing = sys.modules.get("matplotlib")
-    assert drawing is None or hasattr(drawing, "__version__"), "what stood for it is gone again"
+    """In a process of its own: here, another test may have imported them."""
+    script = """
+import sys
+from understudy_client.environments import make
+make("MinAtar/Freeway-v1").close()
+assert not {"seaborn", "pandas"} & sys.modules.keys()
+drawing = sys.modules.get("matplotlib")
+assert drawing is None or hasattr(drawing, "__version__"), "what stood for it is gone again"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @needs_minatar
