@@ -15,14 +15,22 @@ ANSWER_S = 120.0
 
 def ask_and_print(command: str, run: Path, request: dict[str, Any]) -> int:
     """Ask the server of this run, and print its answer; the exit code."""
+    answer, code = answer_of(command, run, request)
+    if not code:
+        print(text_of(answer))
+    return code
+
+
+def answer_of(command: str, run: Path, request: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """What the server of this run answers, and the exit code: where it is not 0 there is no answer,
+    and why was printed."""
     try:
         answer = ask(run, request, ANSWER_S)
     except OSError as error:
         print(f"understudy {command}: {error}", file=sys.stderr)
-        return 1
+        return {}, 1
     if "error" in answer:
         # It has been put into words there, for a person.
         print(f"understudy {command}: {answer['error']}", file=sys.stderr)
-        return 2
-    print(text_of(answer))
-    return 0
+        return {}, 2
+    return answer, 0

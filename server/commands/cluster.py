@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from config.load import ConfigError, config_of_run
-from server.commands.ask_server import ANSWER_S
-from server.control.unix_socket import ask
+from server.commands.ask_server import answer_of
 from server.run.directory import game_of
 from server.terminal import terminal
 
@@ -93,14 +91,9 @@ def _drain(args: argparse.Namespace) -> int:
         raise ConfigError("drain: expected a gateway node, and --run FOLDER, its server's run")
     told = ""
     while True:
-        try:
-            answer = ask(args.run, {"drain": args.node}, ANSWER_S)
-        except OSError as error:
-            print(f"understudy cluster: {error}", file=sys.stderr)
-            return 1
-        if "error" in answer:
-            print(f"understudy cluster: {answer['error']}", file=sys.stderr)
-            return 2
+        answer, code = answer_of("cluster", args.run, {"drain": args.node})
+        if code:
+            return code
         if args.json:
             print(json.dumps(answer), flush=True)
         elif answer["text"].partition(" (")[0] != told:
