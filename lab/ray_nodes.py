@@ -19,23 +19,15 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from lab.local_ray import QUIET, START_S
+
 BIN = Path(sys.executable).parent
 PORT = 6399
 HOSTS = "10.77.0.1", "10.77.0.2"
 """Of the nodes, the head first."""
 ADDRESS = f"{HOSTS[0]}:{PORT}"
-START_S = 240.0
 SWITCH = "CHAOS_SWITCH"
 """The variable that names the switch's network, for programs that run in a node's."""
-
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",
-    # On a machine that is busy.
-    "RAY_agent_register_timeout_ms": "300000",
-    "RAY_worker_register_timeout_seconds": "300",
-    "PYTHONPATH": str(Path.cwd()),
-}
 
 
 def cannot() -> str:
@@ -57,7 +49,9 @@ class RayNodes:
             subprocess.Popen(["unshare", "-n", "sleep", "100000"]) for _ in range(len(HOSTS) + 1)
         )
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self._env = os.environ | QUIET | token | dict(environment or {})
+        self._env = (
+            os.environ | QUIET | {"PYTHONPATH": str(Path.cwd())} | token | dict(environment or {})
+        )
         self._env[SWITCH] = str(_network(self._switch))
         self._env.pop("RAY_ADDRESS", None)
 

@@ -3,12 +3,12 @@ long a killed learner's place is empty."""
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +28,16 @@ from lab.bench.start import import_torch
 from lab.load.clients import PreparedClient
 from lab.local_ray import ADDRESS
 from lab.proc import in_this_network
+from lab.supervised import until as until_within
+from lab.supervised import updates_made
 from server.ipc.weight_slot import WeightSlot
 from server.run.events import read_events
 from server.supervisor.supervisor import Supervisor
 
 WEIGHTS_GOAL_MS, KILLED_GOAL_S = 50.0, 10.0
 LOOK_S = 0.001
+
+until = partial(until_within, wait_s=WAIT_S)
 
 CONFIG = {
     "cluster.gateways": 2,
@@ -58,7 +62,7 @@ def measure(seconds: float) -> Iterator[Row]:
         players = Players(ports)
         try:
             await_welcome(server, players.games)
-            until(server, lambda: updates(server) > 0, "they learn", players.play)
+            until(server, lambda: updates_made(server) > 0, "they learn", players.play)
             yield weights(server, players, seconds)
             show("cluster, a killed learner")
             yield killed(server, players)
@@ -126,7 +130,7 @@ def killed(server: Supervisor, players: Players) -> Row:
     def learns() -> bool:
         # What the dead trainer said last is shown for a while.
         said = server.row["time"] - server.row["report_age_s_trainer"]
-        return said > at and updates(server) > before
+        return said > at and updates_made(server) > before
 
     until(server, learns, "they learn again", players.play)
     taken = time.monotonic() - begin
@@ -146,27 +150,6 @@ def trainer_starts(server: Supervisor) -> list[Row]:
     """The events of trainers that were started."""
     events = read_events(server.folder.path)
     return [e for e in events if e["event"] == "process_started" and e["process"] == "trainer"]
-
-
-def updates(server: Supervisor) -> float:
-    """That the run has made, by the newest report."""
-    found = server.row.get("updates") or 0.0
-    return 0.0 if math.isnan(found) else found
-
-
-def until(
-    server: Supervisor,
-    condition: Callable[[], bool],
-    what: str,
-    meanwhile: Callable[[], object] = lambda: None,
-) -> None:
-    """Look after the server until then. Errors: TimeoutError."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"expected within {WAIT_S:g} s that {what}")
-        meanwhile()
-        server.poll(0.01)
 
 
 class Players:

@@ -23,6 +23,7 @@ from lab.load.clients import LoadClient, PreparedClient, bench_spec, close_all
 from lab.load.loop import LoadLoop
 from lab.load.pacing import ClosedLoop, FixedRate, percentiles_ms
 from lab.load.process import LoadProcess
+from lab.supervised import updates_made
 from protocol.spaces import GameSpec
 from server.net.open_files import allow_open_files
 from server.supervisor.supervisor import Supervisor
@@ -154,9 +155,9 @@ def measure(
         capacity: float = ask("full_speed", free_s)
         hz = share * capacity / clients
         show(f"fairness, each at {hz:.2f} frames/s")
-        before, since = _updates(server), time.monotonic()
+        before, since = updates_made(server), time.monotonic()
         paced: PacedResult = ask("paced", hz, paced_s)
-        updates = (_updates(server) - before) / (time.monotonic() - since)
+        updates = (updates_made(server) - before) / (time.monotonic() - since)
     middle, worst = paced.rates()
     broken = judge(paced)
     if not updates > 0:
@@ -205,11 +206,7 @@ def pool_process(pipe: Pipe, address: tuple[str, int], spec: GameSpec, clients: 
 
 def _until_it_trains(server: Supervisor, ask: Callable[..., Any]) -> None:
     deadline = time.monotonic() + WAIT_S
-    while not _updates(server):
+    while not updates_made(server):
         ask("full_speed", 0.5)
         if time.monotonic() > deadline:
             raise TimeoutError(f"expected an update within {WAIT_S:g} s, the trainer made none")
-
-
-def _updates(server: Supervisor) -> float:
-    return server.row.get("updates") or 0.0

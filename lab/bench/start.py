@@ -38,7 +38,8 @@ from config.load import config_from
 from lab.bench.serving import bench_server
 from lab.load.clients import PreparedClient, bench_spec
 from lab.proc import processor_s_below
-from lab.serve_process import ROOT, WAIT_S, ServeProcess
+from lab.serve_process import ROOT, WAIT_S, ServeProcess, free_port
+from lab.supervised import until, updates_made
 from protocol.spaces import GameSpec
 from server.run.events import process_ids, read_events
 from server.supervisor.supervisor import Supervisor
@@ -124,7 +125,7 @@ def measure_killed_trainer(*, kept: int = KEPT, config: dict[str, Any] | None = 
     with bench_server(quick | (config or {})) as server:
         client = PreparedClient(("127.0.0.1", server.port), spec, np.random.default_rng(0))
         client.send_hello()
-        _until(server, lambda: _arrived(client), lambda: None, "WELCOME comes")
+        until(server, lambda: _arrived(client), "WELCOME comes")
         client.sock.recv(4096)
         client.sock.setblocking(True)
 
@@ -133,7 +134,7 @@ def measure_killed_trainer(*, kept: int = KEPT, config: dict[str, Any] | None = 
                 client.send(0.0)
                 client.receive()
 
-        _until(server, lambda: server.steps >= kept and _updates(server) > 0, play, "it trains")
+        until(server, lambda: server.steps >= kept and updates_made(server) > 0, "it trains", play)
         saved = server.trainer.checkpoint()
         if saved.error:
             raise RuntimeError(f"expected a checkpoint, got {saved.error}")
@@ -141,15 +142,15 @@ def measure_killed_trainer(*, kept: int = KEPT, config: dict[str, Any] | None = 
         saved_updates = float(Path(saved.path).stem.split("-")[1])
         os.kill(_trainer(server), 9)
         begin = time.monotonic()
-        _until(server, lambda: len(_readings(server)) > read, play, "the next trainer reads")
+        until(server, lambda: len(_readings(server)) > read, "the next trainer reads", play)
         has_read = time.time()
 
         def learns() -> bool:
             # What the dead trainer said last is shown for a while.
             said = server.row["time"] - server.row["report_age_s_trainer"]
-            return said > has_read and _updates(server) > saved_updates
+            return said > has_read and updates_made(server) > saved_updates
 
-        _until(server, learns, play, "it makes an update")
+        until(server, learns, "it makes an update", play)
         taken = time.monotonic() - begin
         client.sock.close()
         reading = _readings(server)[-1]
@@ -208,7 +209,7 @@ def _one_start(
 ) -> tuple[float, float, float, float]:
     """Seconds until it listens, until WELCOME, until the first ACTION, and the processor time of
     all its processes until then."""
-    port = _free_port()
+    port = free_port()
     settings = {"server.port": port, "server.http_port": "none"}
     server = ServeProcess(home / "run", settings, output=home / "output", preset="bench")
     begin = time.monotonic()
@@ -255,30 +256,12 @@ def _drop(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def _arrived(client: PreparedClient) -> bool:
     """Whether something waits to be read."""
     client.sock.setblocking(False)
     with suppress(BlockingIOError):
         return bool(client.sock.recv(1, socket.MSG_PEEK))
     return False
-
-
-def _until(
-    server: Supervisor, condition: Callable[[], bool], meanwhile: Callable[[], None], what: str
-) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"expected within {WAIT_S:g} s that {what}")
-        meanwhile()
-        server.poll(0.01)
 
 
 def _trainer(server: Supervisor) -> int:
@@ -290,11 +273,6 @@ def _readings(server: Supervisor) -> list[float]:
     return [
         float(text) for text in re.findall(r"read in ([0-9.]+) s", server.folder.log.read_text())
     ]
-
-
-def _updates(server: Supervisor) -> float:
-    updates = server.row.get("updates") or 0.0
-    return 0.0 if math.isnan(updates) else updates
 
 
 def _write_journal(folder: Path, spec: GameSpec, rows: int, block: int) -> int:

@@ -19,10 +19,10 @@ from typing import Any
 from config.load import ConfigError
 from lab import audit_player
 from lab.chaos.ray_processes import RayMachine, ray_machines
-from lab.chaos.server import ChaosServer, free_port
+from lab.chaos.server import ChaosServer
 from lab.proc import is_running
 from lab.ray_nodes import can_cut, cut
-from lab.serve_process import ROOT, wait_until
+from lab.serve_process import ROOT, free_port, wait_until
 
 INCIDENTS = {
     "kill a gateway": 3,

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Self
 
 from lab import audit_player
 from lab.proc import is_running
-from lab.serve_process import WAIT_S, ServeProcess, wait_until
+from lab.serve_process import WAIT_S, ServeProcess, free_port, wait_until
 from server.ipc.inflight import InFlight
 from server.run.events import read_events
 
@@ -48,13 +47,6 @@ SETTINGS: dict[str, Any] = {
     "supervision.backoff_s": 0.2,
     "supervision.hang_timeout_s": 10,
 }
-
-
-def free_port() -> int:
-    """Of this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 class ChaosServer:

@@ -4,7 +4,7 @@ all rows and draws the same."""
 from __future__ import annotations
 
 import multiprocessing
-import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +14,16 @@ from torch import distributed
 
 from agent.collective import Gloo, RanksDiffer, check_same
 from config.load import config_from
-from lab.bench import shards
+from lab.bench import ranks, shards
 from lab.bench.shards import CASES, RanksWorld, learn_alone, learn_as_rank
 from server.cluster.scaling_cost import costs
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def gloo(store: Any, rank: int, size: int = 2, gradients: torch.dtype = torch.float32) -> Gloo:
-    return Gloo(store, rank, size, timeout_s=15.0, interface="lo", gradients=gradients)
+TIMEOUT_S = 15.0
 
-
-def as_ranks(work: Any, size: int = 2, gradients: torch.dtype = torch.float32) -> list[Any]:
-    """What work(collective) returns at each rank, each in a thread of its own."""
-    store = distributed.HashStore()
-    found: list[Any] = [None] * size
-
-    def run(rank: int) -> None:
-        try:
-            found[rank] = work(gloo(store, rank, size, gradients))
-        except Exception as error:
-            found[rank] = error
-
-    threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    # One that fails lets the others wait in vain: what they say then is not the reason.
-    failed = [each for each in found if isinstance(each, Exception)]
-    for each in sorted(failed, key=lambda error: "imed out" in str(error)):
-        if not isinstance(each, RanksDiffer):
-            raise each
-    return found
+as_ranks = partial(ranks.as_ranks, timeout_s=TIMEOUT_S)
 
 
 def assert_same_end(case: str, found: list[tuple[Any, torch.Tensor, Any]]) -> None:
@@ -96,7 +73,8 @@ def outcome(world: RanksWorld) -> tuple[Any, torch.Tensor, Any]:
 def _in_process(rank: int, case: str, folder: Path) -> None:
     torch.set_num_threads(1)
     store = distributed.FileStore(str(folder / "store"), 2)
-    world = learn_as_rank(CASES[case], gloo(store, rank))
+    gloo = Gloo(store, rank, 2, timeout_s=TIMEOUT_S, interface="lo")
+    world = learn_as_rank(CASES[case], gloo)
     torch.save(outcome(world), folder / f"{rank}.pt")
 
 
@@ -120,6 +98,6 @@ def test_ranks_that_differ_are_told_of() -> None:
         check_same(ranks, torch.ones(5))
         check_same(ranks, torch.ones(5) + 1e-7 * ranks.rank)
 
-    for error in as_ranks(work):
+    for error in as_ranks(work, returned=RanksDiffer):
         assert isinstance(error, RanksDiffer)
         assert "expected the same parameters at all 2 learners" in str(error)
