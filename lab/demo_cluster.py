@@ -4,7 +4,7 @@ gateway nodes and two learners.
 The nodes are in a network of their own where that is allowed. A browser is not, so the dashboard's
 port is opened outside before, and what connects there is passed on to the inside:
 
-    browser ──▶ the port, outside ──▶ _pass_on, inside ──▶ the same port, inside: `understudy demo`
+    browser ──▶ the port, outside ──▶ pass_on, inside ──▶ the same port, inside: `understudy demo`
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         if outside is not None:
             port = socket.socket(fileno=int(outside))
             number = port.getsockname()[1]
-            threading.Thread(target=_pass_on, args=(port, number), daemon=True).start()
+            threading.Thread(target=pass_on, args=(port, number), daemon=True).start()
             command += ["--server.http_port", str(number)]
         return subprocess.call([*command, *arguments])
 
@@ -60,8 +60,9 @@ def _listening() -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
 
 
-def _pass_on(outside: socket.socket, port: int) -> None:
-    """Pass on each connection to the port of this network."""
+def pass_on(outside: socket.socket, port: int) -> None:
+    """Pass on what connects to `outside`, which listens, to a port of this network, for as long as
+    this process runs."""
     while True:
         there, _ = outside.accept()
         try:
