@@ -12,7 +12,13 @@ from typing import Any
 
 from agent.source import Source
 from protocol.spaces import GameSpec
-from server.cluster.crash_counters import begin_counting, end_left, note_process, read_left
+from server.cluster.crash_counters import (
+    begin_counting,
+    end_left,
+    note_process,
+    note_whose,
+    read_left,
+)
 from server.cluster.host import ProcessHost
 from server.cluster.learner_shard import Weights
 from server.cluster.messages import (
@@ -62,6 +68,8 @@ class GatewayNode(ProcessHost):
         self._sockets: list[GatewaySockets] = []
         self._rings: dict[int, StepRing] = {}
         self._counters: InFlightCounters | None = None
+        self._generations = dict.fromkeys(gateways, 0)
+        """Of each gateway's newest process."""
         self._slot: WeightSlot | None = None
         self._left: dict[int, Answered] = {}
         self._elsewhere = 0
@@ -112,14 +120,16 @@ class GatewayNode(ProcessHost):
             self._rings[index] = ring
         shared_memory.note(self._own(setup), [ring.name for ring in self._rings.values()])
         everywhere = config.server.gateways
-        self._counters = begin_counting(self._own(setup), setup, self._gateways, everywhere)
+        self._counters = begin_counting(self._own(setup), setup, self._generations, everywhere)
         self._spec = spec
 
     def started(self, order: Start) -> tuple[Callable[..., None], tuple[Any, ...], tuple[Any, ...]]:
         assert self.setup is not None
         index = int(order.name.rpartition("-")[2])
-        if self._counters is not None:  # what was lost with the one before has been told
+        self._generations[index] = order.generation
+        if self._counters is not None:  # what was lost with the one before has been counted
             self._counters.gateway_gone(index, self._rings[index].steps)
+            note_whose(self._own(self.setup), self.setup, self._generations)
         first = (order.config, index, self.setup.launch)
         return entry_points.gateway, first, self._sockets[self._gateways.index(index)]
 
