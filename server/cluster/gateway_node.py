@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.source import Source
 from protocol.spaces import GameSpec
+from server.cluster.actor_folders import folders, own_folder, remove_earlier, remove_folder
 from server.cluster.crash_counters import (
     begin_counting,
     end_left,
@@ -73,6 +74,7 @@ class GatewayNode(ProcessHost):
         self._slot: WeightSlot | None = None
         self._left: dict[int, Answered] = {}
         self._elsewhere = 0
+        self._begun = False
         self._traffic: Traffic | None = None
         self._spec: GameSpec | None = None
 
@@ -86,7 +88,10 @@ class GatewayNode(ProcessHost):
             self._sockets = listen(order.config.model_copy(update={"server": server}))
         elif isinstance(order, Decide):
             self._decide(order.spec)
-        elif isinstance(order, Elsewhere):
+        elif isinstance(order, Elsewhere):  # the run has begun: what others have left is counted
+            if not self._begun and self.setup is not None:
+                remove_earlier("node", self.setup)
+                self._begun = True
             self._elsewhere = order.elsewhere
             if self._slot is not None:
                 self._slot.base_frames = order.elsewhere
@@ -101,7 +106,7 @@ class GatewayNode(ProcessHost):
         """See what gateways of actors that were killed had answered for: their counters are in
         files of this machine, whichever node it was then."""
         own = self._own(setup)
-        for folder in self.folders("node", setup.folder):
+        for folder in folders("node", setup):
             end_left(folder, setup, own=folder == own)
             self._left |= read_left(folder)
 
@@ -231,7 +236,19 @@ class GatewayNode(ProcessHost):
     def close(self) -> None:
         super().close()
         self.stop_listening()
+        over = self._nothing_in_flight
         self._forget()
+        if over and self.setup is not None:
+            remove_folder(self._own(self.setup))
+
+    @property
+    def _nothing_in_flight(self) -> bool:
+        """All that its gateways have answered for is kept: a later start has nothing to count."""
+        counters = self._counters
+        return counters is None or all(
+            not ring.used and counters.numbers(index) == (ring.steps, 0)
+            for index, ring in self._rings.items()
+        )
 
     def _own(self, setup: Setup) -> Path:
-        return self.own_folder("node", self._number, setup.folder)
+        return own_folder("node", self._number, setup)

@@ -12,11 +12,8 @@ from typing import Any
 import pytest
 
 from config.models import Config
-from protocol.spaces import Discrete, GameSpec, Observation
-from server.cluster import gateway_node, host
 from server.cluster.crash_counters import begin_counting, note_whose, read_left
-from server.cluster.gateway_node import GatewayNode
-from server.cluster.messages import Answered, Decide, Reply, RingNumbers, Setup, Start
+from server.cluster.messages import Answered, Reply, RingNumbers, Setup
 from server.cluster.node_book import NodeBook
 from server.cluster.remote_ring import RemoteRing
 from server.ipc import inflight
@@ -24,8 +21,6 @@ from server.ipc.inflight import InFlight
 from server.supervisor.in_flight_account import InFlightAccount
 
 pytestmark = pytest.mark.promise("cluster-kill-node", "cluster-kill-gateway", "cluster-kill-driver")
-
-SPEC = GameSpec("g", Observation("float32", (3,)), (Discrete("a", 2),))
 
 AT_DEATH = RingNumbers(steps=50, steps_read=50, used=0, capacity=64, completed=53, open_frames=4)
 """Of a gateway that dies with 3 steps that are not in its ring."""
@@ -153,29 +148,3 @@ def test_counters_say_which_process_of_each_gateway_counts(tmp_path: Path) -> No
     inflight.cells(counters.path, 1)[:] = 70, 5
     note_whose(tmp_path, setup, {1: 2, 2: 1})
     assert read_left(tmp_path) == {1: Answered(3, 2, 70, 5, 2), 2: Answered(3, 2, 0, 0, 1)}
-
-
-def test_node_notes_a_gateway_before_it_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(host.fork_server, "prepare", lambda: None)
-    monkeypatch.setattr(host.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(gateway_node, "listen", lambda config: [None] * config.server.gateways)
-    monkeypatch.setattr(GatewayNode, "stop_listening", lambda _: None)
-    config = Config().model_copy(deep=True)
-    config = config.model_copy(
-        update={"server": config.server.model_copy(update={"ring_steps": 64})}
-    )
-    node = GatewayNode(0, (0,), lambda _: None, lambda *_: None)  # type: ignore[arg-type,return-value]
-    setup = Setup(config, "/run", 1)
-    try:
-        node.setup = setup
-        for order in (setup, Decide(SPEC)):
-            node.carry_out(order)
-        own = GatewayNode.own_folder("node", 0, "/run")
-        assert read_left(own) == {0: Answered(1, 0, 0, 0, 0)}
-        inflight.cells(own / inflight.FILE, 0)[:] = 53, 4
-        node.started(Start("gateway-0", 2, config))
-        assert read_left(own) == {0: Answered(1, 0, 0, 0, 2)}, "none of its ring, and none open"
-    finally:
-        node.close()
