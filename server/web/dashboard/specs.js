@@ -129,6 +129,15 @@ export const CHARTS = {
       fixed: [0, 1.04],
       lines: [{ key: "takeover_share", name: "taken over", color: "expert" }],
     },
+    {
+      id: "takeover_lengths",
+      title: "Length of an intervention",
+      optional: true,
+      unit: "frames, mean of the last minute",
+      empty: NO_FRAMES,
+      zero: true,
+      lines: [{ key: "takeover_length_mean", name: "length", color: "expert" }],
+    },
   ],
   actors: [
     pair("td_err_mean", "TD error", { zero: true }),
