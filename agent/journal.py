@@ -148,9 +148,7 @@ class Journal:
 
     def _drop_old(self, now: int) -> None:
         """Delete the segments whose rows have all left the replay."""
-        while len(self._segments) > 1 and self._segments[1][1] <= now - self._capacity:
-            path, _ = self._segments.pop(0)
-            path.unlink(missing_ok=True)
+        _drop(self._segments, now - self._capacity)
 
     def _write(self, *parts: bytes | memoryview) -> None:
         """Write at the end, whole or not at all."""
@@ -200,6 +198,13 @@ def read(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[Stored
             yield Stored(Position(first, steps), block, origin)
 
 
+def drop_before(folder: Path, row: int, end: int) -> None:
+    """Delete the segments of which no row is needed, of a journal that nobody writes: those before
+    the row of this serial number. The newest stays: it says where the journal ends, at `end`.
+    Errors: OSError."""
+    _drop(_first_rows(folder, end), row)
+
+
 def next_rows(folder: Path, spec: GameSpec) -> NextRows:
     """Which rows of each source a journal has that was never full, by the headers of its blocks.
     Errors: as of `read`."""
@@ -229,6 +234,13 @@ def read_priorities(folder: Path) -> SavedPriorities | None:
     fits = saved.stream.ndim == 1 and all(each.shape == saved.stream.shape for each in columns)
     fits &= [each.dtype for each in columns] == [np.int64, np.uint32, np.float32]
     return saved if fits and saved.largest.ndim == 0 else None
+
+
+def _drop(found: list[tuple[Path, int]], row: int) -> None:
+    """Delete segments, as `_first_rows` has them, whose rows all come before this one."""
+    while len(found) > 1 and found[1][1] <= row:
+        path, _ = found.pop(0)
+        path.unlink(missing_ok=True)
 
 
 def _first_rows(folder: Path, now: int) -> list[tuple[Path, int]]:

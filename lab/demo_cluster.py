@@ -1,67 +1,88 @@
-"""`scripts/demo-cluster`: a Ray cluster of two nodes on this machine, two learners, and the demo's
-game on both gateway nodes."""
+"""`scripts/demo-cluster`: a Ray cluster of two nodes on this machine, and on it the demo with two
+gateway nodes and two learners.
+
+The nodes are in a network of their own where that is allowed. A browser is not, so the dashboard's
+port is opened outside before, and what connects there is passed on to the inside:
+
+    browser ──▶ the port, outside ──▶ pass_on, inside ──▶ the same port, inside: `understudy demo`
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
-import time
-from contextlib import ExitStack
+import threading
+from contextlib import closing
 
-from lab.local_ray import ADDRESS, local_ray
-from lab.supervised import supervised
-from server.cluster.start import on_cluster
+from lab.local_ray import ADDRESS, in_own_network, local_ray
 
-CLIENTS = 4
+DASHBOARD = 8080
+"""Its port, or any other where that one is taken."""
 
+_OUTSIDE = "UNDERSTUDY_DEMO_OUTSIDE"
+"""Tells the process in the network of its own which of its files is the port outside."""
 
-def main() -> int:
-    frames = int(os.environ.get("DEMO_FRAMES", "20000"))
-    with local_ray(nodes=2), ExitStack() as stack:
-        make = on_cluster(ADDRESS)
-        values = {
-            "server.port": 0,
-            "cluster.gateways": 2,
-            "cluster.learners": 2,
-            "cluster.start_timeout_s": 120.0,
-            "metrics.every_s": 1.0,
-        }
-        with supervised(values, make=make) as supervisor:
-            while not supervisor.status.nodes:
-                supervisor.poll()
-            ports = [node["port"] for node in supervisor.status.nodes if "port" in node]
-            print(f"gateway nodes on ports {ports}; two learners", flush=True)
-            games = [_games(port, frames // len(ports)) for port in ports]
-            for game in games:
-                stack.callback(game.kill)
-            shown = time.monotonic()
-            while any(game.poll() is None for game in games):
-                supervisor.poll()
-                if time.monotonic() - shown > 5.0:
-                    shown = time.monotonic()
-                    print(_line(supervisor.last, supervisor.status.nodes), flush=True)
-            supervisor.settle()
-            print(_line(supervisor.last, supervisor.status.nodes))
-            return max(game.returncode for game in games)
+_CLUSTER = ("--cluster", ADDRESS, "--cluster.gateways", "2", "--cluster.learners", "2",
+            "--cluster.start_timeout_s", "120")  # fmt: skip
 
 
-def _games(port: int, frames: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "server", "play", "--connect", f"127.0.0.1:{port}",
-               "--clients", str(CLIENTS), "--frames", str(frames)]  # fmt: skip
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+def main(arguments: list[str]) -> int:
+    """`arguments`: of `understudy demo`."""
+    outside = os.environ.pop(_OUTSIDE, None)
+    network = in_own_network()
+    if outside is None and network:
+        with closing(_listening()) as port:
+            found = port.fileno()
+            command = [*network, sys.executable, "-m", "lab.demo_cluster", *arguments]
+            environment = os.environ | {_OUTSIDE: str(found)}
+            return subprocess.call(command, env=environment, pass_fds=(found,))
+    if outside is None:
+        say = "no network of its own (run as root); Ray listens on this machine's interfaces"
+        print(f"scripts/demo-cluster: {say}", file=sys.stderr)
+    with local_ray(nodes=2):
+        command = [sys.executable, "-m", "server", "demo", *_CLUSTER]
+        if outside is not None:
+            port = socket.socket(fileno=int(outside))
+            number = port.getsockname()[1]
+            threading.Thread(target=pass_on, args=(port, number), daemon=True).start()
+            command += ["--server.http_port", str(number)]
+        return subprocess.call([*command, *arguments])
 
 
-def _line(last: object, nodes: object) -> str:
-    assert isinstance(last, dict)
-    assert isinstance(nodes, list)
-    numbers = {name: last.get(name, float("nan")) for name in _SHOWN}
-    told = "  ".join(f"{name} {value:,.1f}" for name, value in numbers.items())
-    waiting = sum(node.get("unacknowledged", 0) for node in nodes)
-    return f"{told}  unacknowledged {waiting}"
+def _listening() -> socket.socket:
+    """A port on loopback that listens."""
+    try:
+        return socket.create_server(("127.0.0.1", DASHBOARD))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
 
 
-_SHOWN = ("frames", "updates", "answers_per_s", "episode_return_mean")
+def pass_on(outside: socket.socket, port: int) -> None:
+    """Pass on what connects to `outside`, which listens, to a port of this network, for as long as
+    this process runs."""
+    while True:
+        there, _ = outside.accept()
+        try:
+            here = socket.create_connection(("127.0.0.1", port))
+        except OSError:  # it does not listen yet, or no more
+            there.close()
+            continue
+        for source, target in ((there, here), (here, there)):
+            threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Until either ends."""
+    with source.makefile("rb", 0) as reader, target.makefile("wb", 0) as writer:
+        try:
+            shutil.copyfileobj(reader, writer)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

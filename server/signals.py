@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from types import FrameType
 
@@ -32,6 +32,18 @@ class SignalFlag:
 def stop_flag() -> SignalFlag:
     """Set when this process is asked to end."""
     return SignalFlag(*STOPPING)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Keep this process's handlers of the signals that ask it to end, whatever is called within."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            with suppress(ValueError):  # not the main thread, which has them still
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from typing import Any
 from lab.bench.serving import SERVER
 from lab.load.clients import PreparedClient, bench_spec
 from lab.supervised import supervised
-from server.cluster.host import ProcessHost
+from server.cluster.actor_folders import own_folder
+from server.cluster.messages import Setup
 from server.cluster.start import on_cluster
 from server.ipc import shared_memory
 from server.ipc.step_ring import StepRing
@@ -59,7 +60,8 @@ def await_welcome(server: Supervisor, games: Sequence[PreparedClient]) -> None:
 def noted(server: Supervisor, kind: str, number: int, ending: str = "") -> str:
     """The name of the first shared memory of an actor that ends so; empty where there is none yet.
     `kind`: node or learner."""
-    folder = ProcessHost.own_folder(kind, number, str(server.folder.path))
+    run = server.folder
+    folder = own_folder(kind, number, Setup(server.config, str(run.path), run.launch))
     file = folder / shared_memory.FILE
     names = file.read_text().split()[1:] if file.exists() else []
     return next((name for name in names if name.endswith(ending)), "")

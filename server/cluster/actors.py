@@ -10,24 +10,26 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 from config.load import ConfigError
 from config.models import Config
 from config.passing import TryAgain
 from protocol.spaces import GameSpec
-from server.cluster import authentication, scaling_cost
+from server.cluster import authentication
 from server.cluster.gateway_node import GatewayNode
 from server.cluster.host import send_signal
 from server.cluster.learner_shard import LearnerShard
 from server.cluster.learners import PORTS
 from server.cluster.link import ActorAway
 from server.cluster.messages import Delivery, Receipt, Reply
-from server.cluster.scaling_cost import Costs
 from server.ipc.heartbeat import LONG_S
 from server.ipc.messages import Ranks
-from server.signals import STOPPING
+from server.signals import handlers_kept
+
+if TYPE_CHECKING:
+    from server.cluster.scaling_cost import Costs
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -110,6 +112,8 @@ class MeasuringActor(Guarded):
 
     def measure(self, ranks: Ranks, config: Config, spec: GameSpec) -> Costs:
         """As scaling_cost.measure."""
+        from server.cluster import scaling_cost  # torch, which costs the other actors seconds
+
         os.environ.pop("OMP_NUM_THREADS", None)  # Ray's
         return scaling_cost.measure(ranks, config, spec)
 
@@ -132,7 +136,7 @@ def connect(address: str) -> None:
         if address != "auto":  # Ray itself tries for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), ANSWER_S).close()
-        with _own_signals():
+        with handlers_kept():  # Ray's would end this process at once, with an exit code of its own
             ray.init(
                 address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False
             )
@@ -353,17 +357,12 @@ class Cluster:
 
     def end(self, kind: str, number: int) -> None:
         """End an actor for good."""
-        ray.kill(self._actors.pop((kind, number)))
+        _end([self._actors.pop((kind, number))])
 
     def close(self) -> None:
         """End all actors."""
         self._closing = True
-        asked = [actor.close.remote() for actor in self._actors.values()]
-        with contextlib.suppress(Exception):
-            ray.wait(asked, num_returns=len(asked), timeout=CALL_S)
-        for actor in self._actors.values():
-            with contextlib.suppress(Exception):
-                ray.kill(actor)
+        _end(self._actors.values())
         for group in self._groups:
             with contextlib.suppress(Exception):
                 remove_placement_group(group)
@@ -371,16 +370,14 @@ class Cluster:
         self._groups.clear()
 
 
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep this process's handlers: Ray's would end it at once, with an exit code of its own."""
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            with contextlib.suppress(ValueError):  # not the main thread, which has them still
-                signal.signal(number, handler)
+def _end(actors: Collection[Any]) -> None:
+    """End actors in order, so that they leave nothing on their machines; or by force."""
+    asked = [actor.close.remote() for actor in actors]
+    with contextlib.suppress(Exception):
+        ray.wait(asked, num_returns=len(asked), timeout=CALL_S)
+    for actor in actors:
+        with contextlib.suppress(Exception):
+            ray.kill(actor)
 
 
 def _here() -> tuple[str, str]:

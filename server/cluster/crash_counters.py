@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from agent.files import written_whole
@@ -26,19 +27,25 @@ END_S = 5.0
 """How long a process that is killed may take to end."""
 
 WHOSE = "whose.json"
-"""Beside the counters: of which gateways they are, and of which actor."""
+"""Beside the counters: of which actor they are, and of which process of each gateway."""
 
 
 def begin_counting(
-    folder: Path, setup: Setup, gateways: tuple[int, ...], everywhere: int
+    folder: Path, setup: Setup, generations: Mapping[int, int], everywhere: int
 ) -> InFlightCounters:
-    """Count anew. `folder`: of this node on this machine. `gateways`: its own, of so many
-    `everywhere`. Errors: OSError."""
+    """Count anew. `folder`: of this node on this machine. `generations`: of its own gateways, of so
+    many `everywhere`, as `note_whose` has them. Errors: OSError."""
     counters = InFlightCounters(folder / inflight.FILE, 0, everywhere)
-    whose = {"launch": setup.launch, "made": setup.made, "gateways": gateways}
+    note_whose(folder, setup, generations)
+    return counters
+
+
+def note_whose(folder: Path, setup: Setup, generations: Mapping[int, int]) -> None:
+    """Write down whose the counters are. `generations`: by gateway, which of its processes counts.
+    By it the driver knows whether they still hold what it has counted as lost. Errors: OSError."""
+    whose = {"launch": setup.launch, "made": setup.made, "generations": generations}
     with written_whole(folder / WHOSE) as file:
         file.write(json.dumps(whose).encode())
-    return counters
 
 
 def read_left(folder: Path) -> dict[int, Answered]:
@@ -46,10 +53,13 @@ def read_left(folder: Path) -> dict[int, Answered]:
     try:
         whose = json.loads((folder / WHOSE).read_bytes())
         launch, made = int(whose["launch"]), int(whose["made"])
-        cells = {int(g): inflight.cells(folder / inflight.FILE, int(g)) for g in whose["gateways"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        left = {}
+        for gateway, generation in whose["generations"].items():
+            steps, frames = inflight.cells(folder / inflight.FILE, int(gateway)).tolist()
+            left[int(gateway)] = Answered(launch, made, steps, frames, int(generation))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return {g: Answered(launch, made, int(each[0]), int(each[1])) for g, each in cells.items()}
+    return left
 
 
 def note_process(folder: Path, setup: Setup, pid: int) -> None:

@@ -12,7 +12,14 @@ from typing import Any
 
 from agent.source import Source
 from protocol.spaces import GameSpec
-from server.cluster.crash_counters import begin_counting, end_left, note_process, read_left
+from server.cluster.actor_folders import folders, own_folder, remove_earlier, remove_folder
+from server.cluster.crash_counters import (
+    begin_counting,
+    end_left,
+    note_process,
+    note_whose,
+    read_left,
+)
 from server.cluster.host import ProcessHost
 from server.cluster.learner_shard import Weights
 from server.cluster.messages import (
@@ -62,9 +69,12 @@ class GatewayNode(ProcessHost):
         self._sockets: list[GatewaySockets] = []
         self._rings: dict[int, StepRing] = {}
         self._counters: InFlightCounters | None = None
+        self._generations = dict.fromkeys(gateways, 0)
+        """Of each gateway's newest process."""
         self._slot: WeightSlot | None = None
         self._left: dict[int, Answered] = {}
         self._elsewhere = 0
+        self._begun = False
         self._traffic: Traffic | None = None
         self._spec: GameSpec | None = None
 
@@ -78,7 +88,10 @@ class GatewayNode(ProcessHost):
             self._sockets = listen(order.config.model_copy(update={"server": server}))
         elif isinstance(order, Decide):
             self._decide(order.spec)
-        elif isinstance(order, Elsewhere):
+        elif isinstance(order, Elsewhere):  # the run has begun: what others have left is counted
+            if not self._begun and self.setup is not None:
+                remove_earlier("node", self.setup)
+                self._begun = True
             self._elsewhere = order.elsewhere
             if self._slot is not None:
                 self._slot.base_frames = order.elsewhere
@@ -93,7 +106,7 @@ class GatewayNode(ProcessHost):
         """See what gateways of actors that were killed had answered for: their counters are in
         files of this machine, whichever node it was then."""
         own = self._own(setup)
-        for folder in self.folders("node", setup.folder):
+        for folder in folders("node", setup):
             end_left(folder, setup, own=folder == own)
             self._left |= read_left(folder)
 
@@ -112,14 +125,16 @@ class GatewayNode(ProcessHost):
             self._rings[index] = ring
         shared_memory.note(self._own(setup), [ring.name for ring in self._rings.values()])
         everywhere = config.server.gateways
-        self._counters = begin_counting(self._own(setup), setup, self._gateways, everywhere)
+        self._counters = begin_counting(self._own(setup), setup, self._generations, everywhere)
         self._spec = spec
 
     def started(self, order: Start) -> tuple[Callable[..., None], tuple[Any, ...], tuple[Any, ...]]:
         assert self.setup is not None
         index = int(order.name.rpartition("-")[2])
-        if self._counters is not None:  # what was lost with the one before has been told
+        self._generations[index] = order.generation
+        if self._counters is not None:  # what was lost with the one before has been counted
             self._counters.gateway_gone(index, self._rings[index].steps)
+            note_whose(self._own(self.setup), self.setup, self._generations)
         first = (order.config, index, self.setup.launch)
         return entry_points.gateway, first, self._sockets[self._gateways.index(index)]
 
@@ -221,7 +236,19 @@ class GatewayNode(ProcessHost):
     def close(self) -> None:
         super().close()
         self.stop_listening()
+        over = self._nothing_in_flight
         self._forget()
+        if over and self.setup is not None:
+            remove_folder(self._own(self.setup))
+
+    @property
+    def _nothing_in_flight(self) -> bool:
+        """All that its gateways have answered for is kept: a later start has nothing to count."""
+        counters = self._counters
+        return counters is None or all(
+            not ring.used and counters.numbers(index) == (ring.steps, 0)
+            for index, ring in self._rings.items()
+        )
 
     def _own(self, setup: Setup) -> Path:
-        return self.own_folder("node", self._number, setup.folder)
+        return own_folder("node", self._number, setup)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import multiprocessing.connection
 import os
 import sys
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from config.load import ConfigError
@@ -102,18 +99,6 @@ class ProcessHost:
         names = list(self._children)
         run = self.setup.folder if self.setup else None
         return {"host": self.host, "run": run, "processes": names, **self.numbers()}
-
-    @staticmethod
-    def own_folder(kind: str, number: int, run: str) -> Path:
-        """A folder of this machine, where a later actor finds what this one has left. `run`: the
-        run's folder. Errors: OSError."""
-        path = Path(tempfile.gettempdir()) / f"{_prefix(kind, run)}{number}"
-        path.mkdir(mode=0o700, exist_ok=True)
-        return path
-
-    def folders(self, kind: str, run: str) -> list[Path]:
-        """The folders that actors of a kind have left on this machine, of all numbers."""
-        return sorted(Path(tempfile.gettempdir()).glob(f"{_prefix(kind, run)}*"))
 
     # What each kind of actor does in its own way.
 
@@ -219,11 +204,6 @@ def _noted(reply: Reply) -> Iterator[None]:
     except Exception as error:
         log.exception("an exchange with the driver failed in part")
         reply.error = reply.error or f"{type(error).__name__}: {error}"
-
-
-def _prefix(kind: str, run: str) -> str:
-    """Of no other run's folders: what an actor finds there it ends."""
-    return f"understudy-{kind}-{hashlib.sha256(os.path.realpath(run).encode()).hexdigest()[:20]}-"
 
 
 def send_signal(pid: int, number: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from server.cluster.actor_folders import own_folder, remove_earlier, remove_folder
 from server.cluster.host import ProcessHost
 from server.cluster.inbox import NOT_YET, Inbox
 from server.cluster.messages import (
@@ -56,6 +57,7 @@ class LearnerShard(ProcessHost):
     def carry_out(self, order: Any) -> None:
         if isinstance(order, Setup):
             shared_memory.remove_left(self._own(order))
+            remove_earlier("learner", order)
         elif isinstance(order, Decide):
             setup = self.setup
             assert setup is not None
@@ -141,6 +143,8 @@ class LearnerShard(ProcessHost):
     def close(self) -> None:
         super().close()
         self.forget()
+        if self.setup is not None:
+            remove_folder(self._own(self.setup))
 
     def _own(self, setup: Setup) -> Path:
-        return self.own_folder("learner", self._rank, setup.folder)
+        return own_folder("learner", self._rank, setup)

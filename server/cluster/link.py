@@ -46,13 +46,13 @@ class ActorLink:
         name: str,
         exchange: Callable[[str, int, Sequence[Any], float], Reply],
         made: Callable[[int], Sequence[Any]],
-        heard: Callable[[Reply, list[str]], Sequence[Any]],
+        heard: Callable[[Reply], Sequence[Any]],
         lost: Callable[[], None] = lambda: None,
     ) -> None:
         """`name`: of the actor, for people. `exchange`: as ProcessHost.exchange; raises ActorAway.
         `made`: called when the actor was made, for the n-th time from 0, for what it must be told
-        first. `heard`: called with each reply, and the names of the children that ended with it,
-        for more to tell. `lost`: called when it is known to be gone, before its children are."""
+        first. `heard`: called with each reply, for more to tell. `lost`: called when it is known to
+        be gone, before its children are."""
         self.name = name
         self.children: dict[str, RemoteChild] = {}
         self.host = ""
@@ -121,7 +121,7 @@ class ActorLink:
                 away = False
             number += 1
             self._pass_on(reply)
-            first = self._heard(reply, [name for name, _, _ in reply.ended])
+            first = self._heard(reply)
             for name, generation, code in reply.ended:
                 if name in self.children:
                     self.children[name].ended(generation, code)

@@ -107,6 +107,8 @@ class Answered(NamedTuple):
     """That it had completed."""
     frames: int
     """That it had answered beyond them."""
+    generation: int
+    """Of its newest process, as Start has it."""
 
 
 @dataclass

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from config.models import Config
@@ -47,10 +48,12 @@ class NodeBook:
         self.made: dict[int, int] = {}
         """How often each node's actor was made anew in this start."""
         self._before = PreviousStart(folder)
+        self._lock = threading.Lock()
+        """So that what is lost is counted with a gateway's process, or with its node."""
 
     # In the links' threads.
 
-    def node_said(self, number: int, reply: Reply, ended: list[str]) -> Sequence[Any]:
+    def node_said(self, number: int, reply: Reply) -> Sequence[Any]:
         """Keep a node's numbers; what it is to know of other nodes."""
         if reply.ports is not None:
             self.ports[number] = reply.ports
@@ -60,22 +63,21 @@ class NodeBook:
         self._ages[number] = reply.weights_age_s
         for index, numbers in reply.rings.items():
             if (ring := self.rings.get(index)) is not None:
-                ring.told(numbers)
-                name = f"gateway-{index}"
-                if name in reply.beats or name in ended:
+                generation = _generation(reply, f"gateway-{index}")
+                ring.told(numbers, generation)
+                if generation is not None:
                     self._in_flight.tell(index, ring.completed)
         if self.base_frames is None:
             return ()
-        self._before.keep(
-            {index: (self._made(index), ring.before) for index, ring in self.rings.items()}
-        )
+        with self._lock:
+            self._keep()
         others = sum(
             ring.before if index in reply.rings else ring.steps
             for index, ring in self.rings.items()
         )
         return (Elsewhere(self.base_frames + others),)
 
-    def learner_said(self, reply: Reply, _ended: list[str]) -> Sequence[Any]:
+    def learner_said(self, reply: Reply) -> Sequence[Any]:
         """Keep what a learner has kept."""
         for index, numbers in reply.rings.items():
             self._kept[index] = numbers.steps
@@ -83,11 +85,12 @@ class NodeBook:
 
     def node_lost(self, number: int) -> None:
         """A node's actor is gone."""
-        for index in gateways_of(number, self._config):
-            if (ring := self.rings.get(index)) is not None:
-                ring.lost(self._kept.get(index, 0))
-                # What is lost is counted once the node is back, or at the end.
-                self._in_flight.tell(index, (ring.steps, 0))
+        with self._lock:
+            for index in gateways_of(number, self._config):
+                if (ring := self.rings.get(index)) is not None:
+                    ring.lost(self._kept.get(index, 0))
+                    # What is lost is counted once the node is back, or at the end.
+                    self._in_flight.tell(index, (ring.steps, 0))
 
     def _left(self, index: int, left: Answered) -> None:
         """What the actor of a gateway has left that was killed."""
@@ -95,8 +98,11 @@ class NodeBook:
         if left.launch != self._launch:
             self._before.found(index, left)
         elif ring is not None and left.made == self._made(index) - 1:
-            answered = left.steps, left.frames
-            self._losses.append((index, ring.account(answered, self._kept.get(index, 0))))
+            self._losses.append((index, ring.account(left, self._kept.get(index, 0))))
+
+    def _keep(self) -> None:
+        rings = self.rings.items()
+        self._before.keep({index: (self._made(index), *ring.newest) for index, ring in rings})
 
     def _made(self, gateway: int) -> int:
         return self.made.get(gateway // self._config.server.gateways, 0)
@@ -108,6 +114,18 @@ class NodeBook:
         of the start before."""
         self._in_flight.found = self._before.answered
         self.base_frames = base_frames
+
+    def gateway_gone(
+        self, index: int, generation: int, count: Callable[[], InFlight | None]
+    ) -> InFlight | None:
+        """This process of a gateway is gone: `count` what was lost with it, and say so to whoever
+        finds its numbers on its node."""
+        with self._lock:
+            lost = count()
+            self.rings[index].process_counted(generation)
+            if self.base_frames is not None:
+                self._keep()
+            return lost
 
     def count_lost(self, *, at_end: bool = False) -> None:
         """Count what was lost with nodes. `at_end`: also with those that did not come back."""
@@ -136,6 +154,12 @@ class NodeBook:
             of_node = {"port": port, "unacknowledged": unacknowledged}
             rows.append(_about(link) | of_node | {"weights_age_s": self._ages.get(number)})
         return [*rows, *(_about(link) for link in learners)]
+
+
+def _generation(reply: Reply, process: str) -> int | None:
+    """Of a process that ran when this was said, or has just ended; None where there is none."""
+    ended = {name: generation for name, generation, _ in reply.ended}
+    return reply.beats[process][0] if process in reply.beats else ended.get(process)
 
 
 def _about(link: ActorLink) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The run's own counters (server.ipc.inflight) are the driver's, and as old as what it heard last. A
 node's counters are exact, and begin at 0 with each actor. So the driver keeps in the run's folder
-how many steps came before those of each gateway's newest actor.
+how many steps came before those of each gateway's newest actor, and what it has counted of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from agent.files import written_whole
 from server.cluster.messages import Answered
+from server.cluster.remote_ring import NOTHING_COUNTED, Counted
 from server.run.directory import RunDirectory
 
 FILE = "in-flight-nodes.json"
@@ -25,7 +26,7 @@ class PreviousStart:
     def __init__(self, folder: RunDirectory) -> None:
         self._path = folder.path / FILE
         self._launch = folder.launch
-        self._kept: dict[int, tuple[int, int]] | None = None
+        self._kept: dict[int, tuple[int, int, Counted]] | None = None
         self._last = _read(self._path)
         self.answered: dict[int, tuple[int, int]] = {}
         """Of gateways of the start before, by number: steps that they had completed in it, and
@@ -34,14 +35,17 @@ class PreviousStart:
     def found(self, gateway: int, left: Answered) -> None:
         """A machine still has what the actor of a gateway has left, in an earlier start."""
         if left.launch == self._last.get("launch"):
-            made, before = self._last["gateways"].get(str(gateway), (0, 0))
+            made, before, counted = self._last["gateways"].get(
+                str(gateway), (0, 0, NOTHING_COUNTED)
+            )
             if made == left.made:
-                self.answered[gateway] = before + left.steps, left.frames
+                steps, frames = Counted(*counted).beyond(left)
+                self.answered[gateway] = before + steps, frames
 
-    def keep(self, gateways: Mapping[int, tuple[int, int]]) -> None:
-        """For the next start, of each gateway: how often its actor was made anew in this one, and
-        the STEP rows of the actors before. Where that cannot be written, the next start counts by
-        what the driver had heard."""
+    def keep(self, gateways: Mapping[int, tuple[int, int, Counted]]) -> None:
+        """For the next start, of each gateway: how often its actor was made anew in this one, the
+        STEP rows of the actors before, and what was counted of its processes. Where that cannot be
+        written, the next start counts by what the driver had heard."""
         if gateways == self._kept:
             return
         self._kept = dict(gateways)
@@ -57,4 +61,5 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and isinstance(found.get("gateways"), dict) else {}
+    whole = isinstance(found, dict) and isinstance(found.get("gateways"), dict)
+    return found if whole and all(len(each) == 3 for each in found["gateways"].values()) else {}

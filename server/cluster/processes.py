@@ -221,6 +221,12 @@ class ClusterProcesses(Processes):
                         child.monitor.forget(time.monotonic())
         return super().hung()
 
+    def _gateway_gone(self, index: int) -> InFlight | None:
+        child = self.gateways[index]
+        assert isinstance(child, RemoteChild)
+        count = partial(super()._gateway_gone, index)
+        return self._book.gateway_gone(index, child.generation, count)
+
     def start_due(self) -> list[tuple[Child, ProcessLoss]]:
         self._draining.look()
         return super().start_due()

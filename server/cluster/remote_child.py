@@ -64,7 +64,8 @@ class RemoteChild(Child):
         """`order`: to the actor that is to run it."""
         super().__init__(name, kind)
         self._order = order
-        self._generation = 0
+        self.generation = 0
+        """Of the newest process."""
         self._theirs: Pipe | None = None
         self._heartbeat = Heartbeat()
         self._lock = threading.Lock()
@@ -74,8 +75,8 @@ class RemoteChild(Child):
     def begin(self, config: Config, task: Task | None = None) -> None:
         """Have it started."""
         with self._lock:
-            self._generation += 1
-            generation = self._generation
+            self.generation += 1
+            generation = self.generation
             self.pipe, self._theirs = multiprocessing.Pipe()
             self.process = RemoteProcess(  # type: ignore[assignment]
                 lambda: self._order(Kill(self.name, generation))
@@ -105,13 +106,13 @@ class RemoteChild(Child):
         with self._lock:
             found: list[Relay] = []
             while self._theirs is not None and self._theirs.poll():
-                found.append(Relay(self.name, self._generation, self._theirs.recv()))
+                found.append(Relay(self.name, self.generation, self._theirs.recv()))
             return found
 
     def hear(self, generation: int, message: Any) -> None:
         """The process has said something."""
         with self._lock:
-            theirs = self._theirs if generation == self._generation else None
+            theirs = self._theirs if generation == self.generation else None
         # Not with the lock: a pipe that is full waits for the supervisor, which may want it.
         if theirs is not None:
             with contextlib.suppress(OSError):
@@ -120,12 +121,12 @@ class RemoteChild(Child):
     def lives(self, generation: int, pid: int, beats: tuple[int, int]) -> None:
         """The process runs."""
         with self._lock:
-            if generation == self._generation and self.process is not None:
+            if generation == self.generation and self.process is not None:
                 self.process.pid = pid  # type: ignore[misc]
                 self._heartbeat.tell(beats)
 
     def ended(self, generation: int | None, code: int | None) -> None:
         """The process has ended; None for whichever there is."""
         with self._lock:
-            if generation in (None, self._generation) and isinstance(self.process, RemoteProcess):
+            if generation in (None, self.generation) and isinstance(self.process, RemoteProcess):
                 self.process.ended(code)

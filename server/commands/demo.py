@@ -18,6 +18,7 @@ from rich.table import Table
 from config.load import ConfigError
 from config.options import add_arguments as add_config
 from server.arguments import add_weaken, positive
+from server.cluster.start import on_cluster
 from server.commands.demo_run import attributed, conduct, print_next, reached
 from server.play.attribution import Attribution, compare, load_dump, load_logs, without
 from server.play.client_options import add_failure_options
@@ -26,6 +27,7 @@ from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameOptions
 from server.play.games import Games, game_of
 from server.signals import SignalFlag, stop_flag
+from server.supervisor.processes import Processes
 from server.supervisor.supervisor import Supervisor
 from server.tui.keyboard import keyboard_for
 from server.tui.live_table import Screen
@@ -80,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
     add_weaken(parser)
+    add(
+        "--cluster", metavar="auto|HOST:PORT",
+        help="the server runs on a Ray cluster (`understudy serve --cluster auto`); the games are "
+        "here, and connect to all of its gateway nodes",
+    )  # fmt: skip
     add("--json", action="store_true", help="print the summary as JSON, and nothing else")
     add_failure_options(parser)
     add_config(parser, preset="demo")
@@ -92,12 +99,16 @@ def main(args: argparse.Namespace) -> int:
             "for others there are `understudy serve` and `understudy play`"
         )
     show = partial(_print_summary, args.env)
-    return conduct(args, "demo", "demo", game_of(args.env), partial(_run, args), show, DemoError)
+    make = Processes if args.cluster is None else on_cluster(args.cluster)
+    play = partial(_run, args)
+    return conduct(args, "demo", "demo", game_of(args.env), play, show, DemoError, make=make)
 
 
 def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> dict[str, Any]:
     """Train, evaluate, check; what the summary says of it beyond the metrics."""
     stop = stop_flag()
+    if args.cluster is not None:
+        _wait_for_nodes(supervisor, stop)
     logs = supervisor.folder.path / "answers"
     games = Games(_options(args, supervisor, log_dir=logs))
 
@@ -153,6 +164,19 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
     }
 
 
+def _wait_for_nodes(supervisor: Supervisor, stop: SignalFlag) -> None:
+    """Until it is known where all of a cluster's gateway nodes are."""
+    while len(_gateway_nodes(supervisor)) < supervisor.config.cluster.gateways:
+        supervisor.poll(0.05)
+        _check_all_is_well(stop)
+
+
+def _gateway_nodes(supervisor: Supervisor) -> tuple[tuple[str, int], ...]:
+    """Host and port of each; none where the server runs on this machine alone."""
+    nodes = supervisor.status.nodes
+    return tuple((node["host"], node["port"]) for node in nodes if "port" in node)
+
+
 def _check_all_is_well(stop: SignalFlag, *players: Games) -> None:
     if stop.set:
         raise DemoError("interrupted before the end")
@@ -168,6 +192,7 @@ def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> G
         env=args.env,
         host=supervisor.config.server.host,
         port=supervisor.port,
+        gateway_nodes=_gateway_nodes(supervisor),
         weaken=args.weaken,
         seed=supervisor.config.run.seed,
         token=token.get_secret_value() if token else None,
@@ -220,9 +245,9 @@ def _train(
 def _check(supervisor: Supervisor, logs: Path, unlogged: set[int]) -> Attribution:
     """Compare every answer that the games logged with the replay. `unlogged`: sessions of games
     that were killed, and have left no log."""
-    dump = logs / "replay.npz"
-    supervisor.trainer.dump(str(dump))
-    return compare(load_logs(logs), without(load_dump(dump), unlogged))
+    supervisor.trainer.dump(str(logs / "replay.npz"))
+    dumps = sorted(logs.glob("replay*.npz"))  # of several learners one each
+    return compare(load_logs(logs), without(load_dump(*dumps), unlogged))
 
 
 def _print_summary(env: str, console: Console, summary: dict[str, Any]) -> None:

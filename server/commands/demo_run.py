@@ -18,6 +18,7 @@ from config.load import load
 from config.options import given
 from server.run.summary import summarize
 from server.supervisor.child import ChildDied
+from server.supervisor.processes import Processes, ProcessesOf
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
 from server.terminal import terminal
@@ -32,12 +33,13 @@ def conduct(
     play: Callable[[Supervisor, Console], dict[str, Any]],
     show: Callable[[Console, dict[str, Any]], None],
     *trouble: type[Exception],
+    make: ProcessesOf = Processes,
 ) -> int:
     """Start a server, have it played with, stop it, and write and show the summary; the exit code.
 
     label: of the run's folder. game: its name, so that no other one can claim the run. play:
     answers what the summary says beyond the metrics; one of `trouble` ends it with a message. show:
-    prints the summary for people.
+    prints the summary for people. make: as of running.
     """
     asked = given(args)
     if game is not None and "run.game" not in asked.settings.values:
@@ -47,7 +49,9 @@ def conduct(
     console = terminal(stderr=args.json, quiet=args.json)
     known: tuple[type[Exception], ...] = (ChildDied, *trouble)
     any_port = any_http_port(loaded)
-    with running(loaded.config, label=label, http=True, any_http_port=any_port) as supervisor:
+    with running(
+        loaded.config, label=label, http=True, any_http_port=any_port, make=make
+    ) as supervisor:
         supervisor.publisher.update(preset=asked.preset)
         if supervisor.dashboard is not None:
             console.print(f"dashboard: {supervisor.dashboard}")

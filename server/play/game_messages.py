@@ -17,7 +17,7 @@ they stop there and not some polls later.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,9 @@ class GameOptions:
     env: str
     host: str
     port: int
+    gateway_nodes: tuple[tuple[str, int], ...] = ()
+    """Of a server on a cluster: host and port of each, instead of the two above; games take them
+    in turns."""
     role: str = "train"
     """train; eval (the network alone); eval_expert (the expert alone)."""
     realtime: bool = False
@@ -79,6 +82,13 @@ class GameOptions:
     """How often a game that fails begins again (server.play.tries)."""
     hang_s: float = HANG_S
     """A game that takes longer for a frame is ended, and has failed."""
+
+    def of_client(self, client: int) -> GameOptions:
+        """Those of one game: where it connects to."""
+        if not self.gateway_nodes:
+            return self
+        host, port = self.gateway_nodes[client % len(self.gateway_nodes)]
+        return replace(self, host=host, port=port, gateway_nodes=())
 
 
 class SharedCounts(NamedTuple):

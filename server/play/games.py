@@ -108,7 +108,8 @@ class Games:
             frames = share(options.frames, client, clients)
             if 0 not in (episodes, frames):
                 folder = Path(self._traces.name)
-                game = GameHandle(options, client, clients, self._counts, folder)
+                where = options.of_client(client)
+                game = GameHandle(where, client, clients, self._counts, folder)
                 game.begin()
                 self._games.append(game)
         self._reader.start()

@@ -262,10 +262,14 @@ class Processes:
             reason = f"{child.name} {how}" + (f" ({cause(code)})" if died else "")
         self._events.add("process_lost", process=child.name, how=short, exit_code=code)
         if child.kind == GATEWAY and self.rings:
-            index = self.gateways.index(child)
-            lost = self._in_flight.gateway_gone(index, child.name, self.rings[index].steps)
+            lost = self._gateway_gone(self.gateways.index(child))
             reason += f"; {lost}" if lost is not None else ""
         return ProcessLoss(reason, tuple(child.lines), code if died else None)
+
+    def _gateway_gone(self, index: int) -> InFlight | None:
+        """Count what was lost with a gateway's process."""
+        name, in_ring = self.gateways[index].name, self.rings[index].steps
+        return self._in_flight.gateway_gone(index, name, in_ring)
 
     def schedule_restart(self, child: Child) -> float | None:
         """Have a child restarted in so many seconds; None where that was too often."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,14 @@ class TakenIn:
     """Steps that the run has had in the journals of learners that are no more."""
     sources: NextRows = field(default_factory=NextRows)
     """Which rows of each source it has."""
+    overwritten: Sequence[tuple[Path, int, int]] = ()
+    """Of learners that are no more: journal, the first row of it that is in the replay, its end."""
+
+    def begin(self) -> None:
+        """The start is accepted: delete files of learners that are no more whose rows have left the
+        replay, as the one that wrote them would. Errors: OSError."""
+        for folder, row, end in self.overwritten:
+            journal.drop_before(folder, row, end)
 
 
 def take_in(
@@ -63,6 +72,8 @@ def take_in(
     """
     damages: list[Damage] = []
     ends = [Position() for _ in (*others, folder)]
+    newest: deque[tuple[int, int, int]] = deque()  # journal, first row, rows
+    held = 0  # rows in it
     before, rows, begin = len(replay), 0, time.monotonic()
     sources = NextRows()
     for which, last in _by_age([*others, folder], replay, damages):
@@ -75,6 +86,10 @@ def take_in(
             learner.observe(last.rows.obs[len(last.rows) - int(new) :])
         rows += len(last.rows)
         ends[which] = last.end
+        newest.append((which, last.at.rows, len(last.rows)))
+        held += len(last.rows)
+        while held - newest[0][2] >= replay.capacity_steps:
+            held -= newest.popleft()[2]
         progress(rows)
     for damage in damages:
         log.warning("%s", damage)
@@ -94,7 +109,12 @@ def take_in(
             "the replay's files lack %d rows of gateways, and have %d twice",
             sources.missing, sources.doubled,
         )  # fmt: skip
-    return TakenIn(ends[-1], steps, sum(of_others), sources)
+    first = {which: row for which, row, _ in reversed(newest)}
+    overwritten = [
+        (each, first.get(number, ends[number].rows), ends[number].rows)
+        for number, each in enumerate(others)
+    ]
+    return TakenIn(ends[-1], steps, sum(of_others), sources, overwritten)
 
 
 def _by_age(

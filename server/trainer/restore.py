@@ -55,6 +55,7 @@ class Restored:
                 "unchanged, and %s. To undo it, see docs/operating.md",
                 updates, self.frames, _put_away(away),
             )  # fmt: skip
+        self.kept.begin()
         if self.journal_writer is not None:
             self.journal_writer.begin()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,24 @@ from tests.support.run_folders import make_run
 pytestmark = pytest.mark.timeout(900)
 
 
-EVENTS = [
-    "kill a gateway",
-    "stop a learner",
-    "cut a link for 5 s",
-    "lose a node",
-    "drain a node",
-    "kill the head",
-]
+LOSSES = ["kill a gateway", "stop a learner", "lose a node", "kill the head"]
 """The driver is killed with the head."""
+
+NO_LOSSES = ["cut a link for 5 s", "drain a node"]
+"""Nobody dies."""
+
+
+NOTHING = {
+    "mismatches": 0,
+    "holes": 0,
+    "doubled": 0,
+    "missing": 0,
+    "said_in_flight": 0,
+    "unfinished": 0,
+    "damages": 0,
+    "restarts": 0,
+}
+"""Is wrong, lost, or was started again."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +52,18 @@ def audited(cluster: RayNodes, **asked: Any) -> dict[str, Any]:
         timeout_s=400.0,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+    return found
+
+
+def survived(cluster: RayNodes, events: Sequence[str]) -> dict[str, Any]:
+    """What was found after these incidents, one after the other."""
+    text = cluster.run(
+        sys.executable, "-m", "server", "chaos", "--cluster", ADDRESS, "--minutes", "0.01",
+        "--players", "2", "--events", ",".join(events), "--json", timeout_s=800.0,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+    assert found["by_event"] == dict.fromkeys(events, 1)
+    assert found["steps"] > 100
     return found
 
 
@@ -65,22 +86,20 @@ def test_gateway_node_is_killed_and_what_is_missing_was_counted(cluster: RayNode
 
 
 @pytest.mark.promise(
-    "cluster-kill-gateway", "cluster-hang", "cluster-link", "cluster-lose-node",
-    "cluster-kill-driver", "cluster-kill-head", "cluster-drain", "cluster-chaos",
+    "cluster-kill-gateway", "cluster-hang", "cluster-lose-node", "cluster-kill-driver",
+    "cluster-kill-head", "cluster-chaos",
 )  # fmt: skip
-def test_processes_nodes_and_links_are_lost_and_every_step_is_accounted_for(
-    cluster: RayNodes,
-) -> None:
-    text = cluster.run(
-        sys.executable, "-m", "server", "chaos", "--cluster", ADDRESS, "--minutes", "0.01",
-        "--players", "2", "--events", ",".join(EVENTS), "--json", timeout_s=800.0,
-    )  # fmt: skip
-    found = json.loads(text.strip().splitlines()[-1])
-    assert found["by_event"] == dict.fromkeys(EVENTS, 1)
+def test_processes_and_nodes_are_lost_and_every_step_is_accounted_for(cluster: RayNodes) -> None:
+    found = survived(cluster, LOSSES)
     assert (found["mismatches"], found["holes"], found["doubled"]) == (0, 0, 0)
     assert found["missing"] <= found["said_in_flight"]
-    assert found["steps"] > 100
     assert found["unfinished"] > 0, "games were in play when all was killed"
+
+
+@pytest.mark.promise("cluster-link", "cluster-drain")
+def test_link_that_is_cut_and_node_that_is_drained_lose_nothing_at_all(cluster: RayNodes) -> None:
+    found = survived(cluster, NO_LOSSES)
+    assert {name: found[name] for name in NOTHING} == NOTHING
 
 
 def test_cluster_without_room_is_refused_with_what_there_is(
@@ -119,6 +138,13 @@ def test_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
     found = subprocess.run([*command, *run], capture_output=True, text=True)
     assert found.returncode == 75
     assert "expected a running Ray cluster, got none" in found.stderr
+
+
+def test_actors_import_no_torch() -> None:
+    if find_spec("ray") is None:
+        pytest.skip("install the extra cluster")
+    code = "import sys, server.cluster.actors; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_server_of_one_machine_needs_no_ray() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from config.models import Config
 from server.cluster.link import ActorAway, ActorLink
-from server.cluster.messages import Decide, Kill, Relay, Reply, RingNumbers, Setup, Start
+from server.cluster.messages import Answered, Decide, Kill, Relay, Reply, RingNumbers, Setup, Start
 from server.cluster.remote_child import RemoteChild
 from server.cluster.remote_ring import RemoteRing
 from server.ipc.inflight import InFlight
@@ -188,8 +188,10 @@ def test_ring_of_a_lost_machine_counts_what_was_kept_of_it() -> None:
     assert (ring.steps, ring.steps_read, ring.used, ring.completed) == (7, 7, 0, (7, 0))
     ring.told(RingNumbers(4, 1, 3, 64, 4, 0))
     assert (ring.steps, ring.steps_read) == (11, 8)
-    assert ring.account((12, 1), 8) == InFlight(4, 1), "of 12 steps 8 had reached the learner"
-    assert ring.account((12, 1), 8) == InFlight()
+    assert ring.account(Answered(1, 0, 12, 1, 1), 8) == InFlight(4, 1), (
+        "of 12 steps 8 had reached the learner"
+    )
+    assert ring.account(Answered(1, 0, 12, 1, 1), 8) == InFlight()
     assert (ring.steps, ring.steps_read) == (12, 9)
     ring.lost(2)
     assert ring.account(None, 0) == InFlight(2, 0), "as it was told last"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -77,15 +76,3 @@ def test_order_after_one_that_fails_is_carried_out(actor: Noting) -> None:
     reply = actor.exchange(own, 0, [unknown, StopListening()], 0.0)
     assert reply.error.startswith("NotImplementedError")
     assert actor.done == [StopListening()]
-
-
-def test_folders_that_an_actor_looks_through_are_of_its_run_alone(
-    actor: Noting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(host.tempfile, "gettempdir", lambda: str(tmp_path))
-    runs = ["/a/b", "/a-b", "/x/a/b", "/0/a/b", "/a/[b]", "/a/*"]
-    made = {run: [actor.own_folder("node", number, run) for number in (0, 1)] for run in runs}
-    for run in runs:
-        assert actor.folders("node", run) == made[run]
-        assert actor.folders("learner", run) == []
-    assert actor.own_folder("node", 1, "/a/c/../b/") == made["/a/b"][1]
