@@ -18,8 +18,12 @@ class PlayedCase:
     making: EnvOptions = PLAIN
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of the server, beside the defaults."""
+    clients: int = 1
+    """Games side by side."""
     learns: int | None = None
     """After so many frames the student is better than random play; None: not asked."""
+    expert: str | None = None
+    """As of `understudy play --expert`; None: the one that is known of the environment, if any."""
     episodes: int = 40
     """Of the network alone, and of random play, to compare them: more where luck is most of it."""
     restarts: int = 0
@@ -36,6 +40,10 @@ class PlayedCase:
         asked = ["--atari"] if self.making.atari else []
         if bounds is not None:
             asked.append(f"--action-bounds={bounds[0]:g},{bounds[1]:g}")
+        if self.clients > 1:
+            asked.append(f"--clients {self.clients}")
+        if self.expert is not None:
+            asked.append(f"--expert {self.expert}")
         return " ".join(asked)
 
 
@@ -56,10 +64,12 @@ KNOWN = [
     PlayedCase("CartPole-v1", learns=10_000),
     PlayedCase("MountainCarContinuous-v0"),
     PlayedCase("Pendulum-v1"),
-    PlayedCase("Taxi-v4"),
+    PlayedCase("Taxi-v4", clients=8, learns=50_000),
+    PlayedCase("Taxi-v4", expert="lab.games.experts:taxi", learns=20_000),
     PlayedCase("FrozenLake-v1", learns=10_000),
     PlayedCase("Blackjack-v1", learns=5000, episodes=400),
-    PlayedCase("MiniGrid-Empty-8x8-v0"),
+    PlayedCase("MiniGrid-Empty-8x8-v0", learns=10_000),
+    PlayedCase("MiniGrid-Empty-8x8-v0", expert="lab.games.experts:empty_room", learns=5000),
     *(PlayedCase(f"MinAtar/{name}-v1") for name in MINATAR),
     PlayedCase("ALE/Breakout-v5", EnvOptions(atari=True), {"replay.frame_stack": 4}),
 ]

@@ -104,10 +104,10 @@ def play(
         logs = Path(name)
         options = GameOptions(
             case.env, "127.0.0.1", supervisor.port, frames=frames, seed=0, making=case.making,
-            log_dir=logs, restarts=case.restarts,
+            expert=case.expert, log_dir=logs, restarts=case.restarts,
         )  # fmt: skip
         with Games(options) as games:
-            games.start(1)
+            games.start(case.clients)
             _wait(supervisor, games)
             failures = [failure.message for failure in games.failures]
             played = games.frames

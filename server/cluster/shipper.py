@@ -59,6 +59,7 @@ class Shipper:
         block: StepBlock | None = ring.read(BLOCK_ROWS, self._next - first)
         rows = 0 if block is None else len(block)
         columns = None if block is None else packed(block, self._spec, self._memory)
+        del block  # an error of `send` may hold this frame, and a view would keep the ring open
         receipt = self._send(
             Delivery(
                 source.gateway,

@@ -15,7 +15,7 @@ from server.monitor.game_metrics import GameMetrics
 from server.monitor.metric import COUNTER, labeled
 from server.monitor.metrics import CODE, EPISODES, PROCESS, SERIES
 from server.monitor.rate import Rate
-from server.monitor.share import RecentShare
+from server.monitor.recent_ratio import RecentRatio
 from server.run.evaluation import Evaluation
 from server.run.evaluations import Evaluations, Moment
 
@@ -63,7 +63,8 @@ class MetricsCollector:
         """Of training, that have ended."""
         self._steps = Rate()
         """Of steps completed."""
-        self._taken_over = RecentShare()
+        self._taken_over = RecentRatio()
+        self._took_frames = RecentRatio(most=math.inf)
 
     def trainer(self, metrics: dict[str, float]) -> None:
         """Take in a report of the trainer. Its intervals are not those of the rows, so a number
@@ -193,8 +194,8 @@ class MetricsCollector:
         return row
 
     def _interventions(self, counted: list[GatewayReport], now: float) -> dict[str, float]:
-        """Interventions since the start, and what share of the frames in training they were of
-        late; that is NaN until there was one."""
+        """Interventions since the start, what share of the frames in training they were of late,
+        and how long those were that began of late; NaN until there was one."""
         begun = sum(r.takeovers[0] for r in counted)
         frames = sum(r.takeovers[1] for r in counted)
         played = sum(r.frames.get("train", 0) for r in counted)
@@ -203,7 +204,7 @@ class MetricsCollector:
             "takeovers": float(begun),
             "takeover_frames": float(frames),
             "takeover_share": share if begun else math.nan,
-            "takeover_length_mean": frames / begun if begun else math.nan,
+            "takeover_length_mean": self._took_frames.of(frames, begun, now),
         }
 
     def _counted_by_trainers(self) -> dict[str, float]:

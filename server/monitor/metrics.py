@@ -63,7 +63,7 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         "of the frames in training of the last minute, those; null until there was one",
     ),
-    Metric("takeover_length_mean", "frames", GAUGE, "mean length of an intervention"),
+    Metric("takeover_length_mean", "frames", GAUGE, "mean length of those of the last minute"),
     Metric("stalls", "", COUNTER, "times that a full ring stopped the reading of frames"),
     Metric(
         "replies_misread",

@@ -23,6 +23,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from config.models import Config
+from protocol.actor import Actor
 from server.control.mailbox import Mailbox
 from server.monitor.metrics import SERIES
 from server.monitor.status import Status
@@ -32,7 +33,7 @@ from tests.support.browser import needs_chromium
 from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW, check_readable, wait_true
 from tests.support.preloaded import Understudy
 from tests.support.processes import descendants, end
-from tests.support.running import RawClient, Running, hello_fields
+from tests.support.running import RawClient, Running, client_for, hello_fields
 from tests.support.tempest_client import TempestClient
 
 pytestmark = [
@@ -482,6 +483,26 @@ def test_score_and_level_of_older_clients_have_charts(browser: Any, tmp_path: Pa
             there.wait_text("#chart-game_score", "2,900")
             there.wait_text("#chart-game_score", "3,900")
             there.wait_text("#chart-game_level", "3")
+            there.close()
+
+
+def test_interventions_have_charts_of_their_share_and_length(browser: Any, tmp_path: Path) -> None:
+    """Once there was one."""
+    with Running(tmp_path / "run") as server:
+        supervisor = server.supervisor
+        with HttpServer("127.0.0.1", 0, lambda: supervisor.status, supervisor.mailbox) as http:
+            there = Visit(browser, http)
+            page = there.open()
+            page.wait_for_selector("#chart-latency")
+            assert page.query_selector("#chart-takeovers") is None
+            assert page.query_selector("#chart-takeover_lengths") is None
+            action = [1, [0.5, 0.5]]
+            with client_for(server.port) as client:
+                for i in range(41):
+                    took = (action, Actor.EXPERT) if 5 < i <= 15 else None
+                    client.act([0, 1, i / 100], 0.0, int(i == 40), None, took)
+            there.wait_text("#chart-takeovers", r"taken over\s+0\.2")
+            there.wait_text("#chart-takeover_lengths", r"length\s+10")
             there.close()
 
 

@@ -19,7 +19,10 @@ from tests.support.run_folders import make_run
 pytestmark = pytest.mark.timeout(900)
 
 
-LOSSES = ["kill a gateway", "stop a learner", "lose a node", "kill the head"]
+GIVEN_UP = "cut a link for 20 s"
+"""Longer than Ray waits for a node of this cluster."""
+
+LOSSES = ["kill a gateway", "stop a learner", GIVEN_UP, "lose a node", "kill the head"]
 """The driver is killed with the head."""
 
 NO_LOSSES = ["cut a link for 5 s", "drain a node"]
@@ -87,7 +90,7 @@ def test_gateway_node_is_killed_and_what_is_missing_was_counted(cluster: RayNode
 
 @pytest.mark.promise(
     "cluster-kill-gateway", "cluster-hang", "cluster-lose-node", "cluster-kill-driver",
-    "cluster-kill-head", "cluster-chaos",
+    "cluster-kill-head", "cluster-link-down", "cluster-chaos",
 )  # fmt: skip
 def test_processes_and_nodes_are_lost_and_every_step_is_accounted_for(cluster: RayNodes) -> None:
     found = survived(cluster, LOSSES)

@@ -12,6 +12,7 @@ import pytest
 from lab.games.cases import CASES, PlayedCase
 from lab.games.play import play
 from tests.support.running import TINY
+from understudy_client.experts import find, returns
 
 FRAMES = 120
 
@@ -33,6 +34,18 @@ def test_game_is_played_and_learnt_from_with_right_tags_and_without_a_warning(
             pytest.skip(f"needs {module}")
     played = play(case, FRAMES, QUICK)
     assert played.wrong(FRAMES, case.restarts) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("Taxi-v4", 4.0), ("MiniGrid-Empty-8x8-v0", 0.9)], ids=str
+)
+def test_expert_of_a_game_ends_each_episode_well(name: str, least: float) -> None:
+    if name.startswith("MiniGrid-"):
+        pytest.importorskip("minigrid")
+    case = next(case for case in CASES if case.name == name and case.expert)
+    expert = find(case.env, case.expert)
+    assert expert is not None
+    assert min(returns(case.env, expert, 5)) >= least
 
 
 def test_what_is_wrong_of_a_game_is_told() -> None:

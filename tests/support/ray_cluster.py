@@ -10,8 +10,13 @@ import pytest
 
 from lab.ray_nodes import RayNodes, cannot, ray_nodes
 
-SOON = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
-"""Nodes whose head is gone end so soon."""
+SOON = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1500",
+    "RAY_health_check_failure_threshold": "4",
+}
+"""Nodes whose head is gone end so soon, and one that is not reached for 10 s is given up."""
 
 
 @contextlib.contextmanager

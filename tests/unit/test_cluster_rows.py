@@ -117,6 +117,19 @@ def test_receipt_that_was_lost_doubles_no_row(pair: Pair) -> None:
     assert pair.read == list(range(10))
 
 
+def test_ring_can_be_closed_while_the_error_of_a_delivery_is_held() -> None:
+    def lose(_: Delivery) -> Receipt:
+        raise ConnectionError
+
+    ring = StepRing.create(SPEC, CAPACITY, Source(0, 1))
+    ring.write(block(0, 10))
+    with pytest.raises(ConnectionError) as held:
+        Shipper(ring, SPEC, 0, 0, lose).step()
+    ring.close()  # BufferError, if there is a view of it
+    ring.unlink()
+    assert held.tb is not None
+
+
 def test_learner_that_is_made_anew_gets_what_it_had_not_kept(pair: Pair) -> None:
     pair.write(10)
     pair.shipper.step()

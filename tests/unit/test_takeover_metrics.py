@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from server.ipc.messages import GatewayReport
+from server.monitor import collector as collector_module
 from server.monitor.collector import MetricsCollector
-from server.monitor.share import LATE_S, RecentShare
+from server.monitor.recent_ratio import LATE_S, RecentRatio
 
 REPORT = GatewayReport(0, {}, 0, 0, {}, 0, math.nan, math.nan, 0, 0, 0.0, 0.0)
 
@@ -31,8 +32,26 @@ def test_interventions_of_all_gateways_are_one_share_and_one_length() -> None:
     assert row["takeover_length_mean"] == 5
 
 
+def test_length_is_that_of_the_interventions_that_began_in_the_last_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(collector_module.time, "monotonic", lambda: now)
+    collector = MetricsCollector()
+    for frames, begun, later, expected in (
+        (40, 2, 1.0, 20.0),  # two of 20 frames
+        (50, 3, 30.0, 50 / 3),
+        (60, 5, LATE_S, 5.0),  # the first three began more than a minute ago
+        (60, 5, LATE_S, math.nan),
+    ):
+        now += later
+        collector.gateway(replace(REPORT, frames={"train": 900}, takeovers=(begun, frames)))
+        found = collector.row()["takeover_length_mean"]
+        assert found == pytest.approx(expected, nan_ok=True)
+
+
 def test_share_is_that_of_the_last_minute() -> None:
-    share = RecentShare()
+    share = RecentRatio()
     assert math.isnan(share.of(0, 0, 1000.0))
     assert share.of(50, 100, 1001.0) == 0.5
     assert share.of(50, 200, 1030.0) == 0.25

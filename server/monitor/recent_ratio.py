@@ -1,4 +1,5 @@
-"""What share of a counter another one was of late: from their counts at the moments of rows."""
+"""How much of a counter there was of late for each of another: from their counts at the moments of
+rows."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ from collections import deque
 LATE_S = 60.0
 
 
-class RecentShare:
-    """The share that one counter had of another within the last `LATE_S`. Both only rise."""
+class RecentRatio:
+    """What one counter rose within the last `LATE_S`, divided by what another one did. Both only
+    rise."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = 1.0) -> None:
+        """`most`: the quotient is no larger; 1 for a share."""
+        self._most = most
         self._looks: deque[tuple[float, int, int]] = deque([(-math.inf, 0, 0)])
         """Of late, and the last one before that."""
 
@@ -25,4 +29,4 @@ class RecentShare:
         _, part_then, whole_then = looks[0]
         risen = whole - whole_then
         # An intervention that is still going on is counted with a later report than its frames.
-        return min(1.0, (part - part_then) / risen) if risen > 0 else math.nan
+        return min(self._most, (part - part_then) / risen) if risen > 0 else math.nan
