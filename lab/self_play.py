@@ -55,11 +55,19 @@ SETTINGS: dict[str, Any] = {
     "learner.batch_size": 256,
     "learner.hidden": (128,),
     "learner.n_step": 1,
+    "learner.value": "c51",
+    "learner.value_min": -1.0,
+    "learner.value_max": 1.0,
+    "learner.atoms": 21,
+    "learner.cosine_updates": 3900,
     "exploration.epsilon.end": 0.1,
     "exploration.epsilon.frames": 20_000,
 }
 """Over the defaults: a game costs little and no two are alike, so many are played and few updates
-made; with an update for each frame a network learns its games by heart."""
+made; with an update for each frame a network learns its games by heart. A game is won or lost, so
+values are probabilities of what lies between -1 and 1; and the rate falls by the end of FRAMES."""
+
+FRAMES = 40_000
 
 OPENING = 12
 """Games of training begin on boards with up to so many discs."""
@@ -291,7 +299,7 @@ def _mask(legal: Any) -> msgspec.Raw:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Connect four by self-play.")
-    parser.add_argument("--frames", type=int, default=60_000)
+    parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--games", type=int, default=100, help="games of each match")
     args = parser.parse_args()
