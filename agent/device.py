@@ -24,6 +24,13 @@ def resolve_device(name: str, field: str) -> torch.device:
     return torch.device(device_name(name, field))
 
 
+def use_threads(asked: int, gateways: int) -> None:
+    """Compute with so many threads in this process; with 0, with one for each core but those of the
+    gateways. Each operation waits for all of its threads: where one has no core, an update of a
+    small network takes five times as long (docs/benchmarks.md)."""
+    torch.set_num_threads(asked or max(1, torch.get_num_threads() - gateways))
+
+
 def free_memory(name: str) -> tuple[int, int]:
     """Free and all bytes of the cuda device of this name."""
     return torch.cuda.mem_get_info(name)

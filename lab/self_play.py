@@ -59,7 +59,7 @@ SETTINGS: dict[str, Any] = {
     "learner.value_min": -1.0,
     "learner.value_max": 1.0,
     "learner.atoms": 21,
-    "learner.cosine_updates": 3900,
+    "learner.cosine_updates": 7900,
     "exploration.epsilon.end": 0.1,
     "exploration.epsilon.frames": 20_000,
 }
@@ -67,7 +67,7 @@ SETTINGS: dict[str, Any] = {
 made; with an update for each frame a network learns its games by heart. A game is won or lost, so
 values are probabilities of what lies between -1 and 1; and the rate falls by the end of FRAMES."""
 
-FRAMES = 40_000
+FRAMES = 80_000
 
 OPENING = 12
 """Games of training begin on boards with up to so many discs."""

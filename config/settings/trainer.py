@@ -30,7 +30,7 @@ class TrainerConfig(Section):
     """Record updates on a GPU as CUDA graphs, which run with one launch. Off: each operation is
     launched by itself."""
     threads: Annotated[int, Field(ge=0, le=1024), Unit("threads")] = 0
-    """Threads of the trainer's computations. 0: torch chooses."""
+    """Threads of the trainer's computations. 0: one for each core but those of the gateways."""
     replay_ratio: Annotated[Positive, Unit("updates per stored step"), Live()] = 1.0
     """Updates for each stored step."""
     min_steps: Steps = 1000

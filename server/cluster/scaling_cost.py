@@ -3,7 +3,6 @@ on the nodes that they would be on."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 
 from agent.collective import ALONE, Collective
-from agent.device import resolve_device, synchronize
+from agent.device import resolve_device, synchronize, use_threads
 from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
 from agent.step import STEP, StepBlock
@@ -70,7 +69,7 @@ class Costs:
 def measure(ranks: Ranks, config: Config, spec: GameSpec) -> Costs:
     """What it costs on this machine, as one of the ranks. Each measures; the first one's count.
     Errors: RuntimeError where one does not come in time, or fails."""
-    torch.set_num_threads(config.trainer.threads or os.cpu_count() or 1)
+    use_threads(config.trainer.threads, config.server.gateways)
     return costs(config, spec, Meeting(ranks, Heartbeat()).collective)
 
 

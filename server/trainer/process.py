@@ -14,10 +14,8 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from agent.checkpoint import CheckpointError
-from agent.device import free_memory
+from agent.device import free_memory, use_threads
 from agent.game_memory import fitted
 from agent.journal import JournalError
 from agent.looks import looks
@@ -73,8 +71,7 @@ def main(
     log.info("process %d", os.getpid())
     try:
         os.nice(config.trainer.nice)
-        if config.trainer.threads:
-            torch.set_num_threads(config.trainer.threads)
+        use_threads(config.trainer.threads, config.server.gateways)
         keep_freed_memory()
         game, config, paused = _await_game(pipe, config, heartbeat)
         if game:
