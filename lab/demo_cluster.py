@@ -61,10 +61,13 @@ def _listening() -> socket.socket:
 
 
 def pass_on(outside: socket.socket, port: int) -> None:
-    """Pass on what connects to `outside`, which listens, to a port of this network, for as long as
-    this process runs."""
+    """Pass on what connects to `outside`, which listens, to a port of this network, until it is
+    shut down."""
     while True:
-        there, _ = outside.accept()
+        try:
+            there, _ = outside.accept()
+        except OSError:
+            return
         try:
             here = socket.create_connection(("127.0.0.1", port))
         except OSError:  # it does not listen yet, or no more

@@ -69,7 +69,8 @@ def test_demo_summary_has_both_actors(run: tuple[Path, dict[str, Any], str]) -> 
     buffer = summary["buffer"]
     assert buffer.keys() == {"total", "dqn", "expert", "frac_dqn", "frac_expert"}
     assert buffer["total"] == summary["frames"] == buffer["dqn"] + buffer["expert"]
-    assert 0.3 < buffer["frac_dqn"] < 0.85, "who is trusted plays more or less"
+    # Whole episodes are one actor's alone (agent.probes), and few are played here.
+    assert 0.2 < buffer["frac_dqn"] < 0.95, "who is trusted plays more or less"
     assert buffer["frac_dqn"] + buffer["frac_expert"] == pytest.approx(1)
     for name in diagnostics.METRICS:
         assert isinstance(summary[name], int | float), f"{name}: {summary[name]}"

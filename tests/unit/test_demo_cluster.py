@@ -29,7 +29,8 @@ def test_what_connects_outside_is_passed_on_both_ways_until_it_ends() -> None:
         socket.create_server(("127.0.0.1", 0)) as outside,
     ):
         port = inside.getsockname()[1]
-        threading.Thread(target=pass_on, args=(outside, port), daemon=True).start()
+        passing = threading.Thread(target=pass_on, args=(outside, port), daemon=True)
+        passing.start()
         with socket.create_connection(outside.getsockname(), timeout=10) as browser:
             browser.sendall(b"GET /")
             server, _ = inside.accept()
@@ -39,3 +40,6 @@ def test_what_connects_outside_is_passed_on_both_ways_until_it_ends() -> None:
                 server.sendall(b"200 OK")
             assert browser.recv(100) == b"200 OK"
             assert browser.recv(100) == b""
+        outside.shutdown(socket.SHUT_RDWR)
+        passing.join(10)
+        assert not passing.is_alive()
