@@ -22,6 +22,9 @@ from lab.local_ray import ADDRESS, in_own_network, local_ray
 DASHBOARD = 8080
 """Its port, or any other where that one is taken."""
 
+RELAY = "relay"
+"""The name of threads that pass on a connection."""
+
 _OUTSIDE = "UNDERSTUDY_DEMO_OUTSIDE"
 """Tells the process in the network of its own which of its files is the port outside."""
 
@@ -73,8 +76,16 @@ def pass_on(outside: socket.socket, port: int) -> None:
         except OSError:  # it does not listen yet, or no more
             there.close()
             continue
-        for source, target in ((there, here), (here, there)):
-            threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+        threading.Thread(target=_relay, args=(there, here), daemon=True, name=RELAY).start()
+
+
+def _relay(there: socket.socket, here: socket.socket) -> None:
+    """Pass on both ways, until both have ended."""
+    with there, here:
+        back = threading.Thread(target=_copy, args=(here, there), daemon=True)
+        back.start()
+        _copy(there, here)
+        back.join()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

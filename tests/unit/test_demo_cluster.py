@@ -6,7 +6,7 @@ import socket
 import threading
 from collections import Counter
 
-from lab.demo_cluster import pass_on
+from lab.demo_cluster import RELAY, pass_on
 from server.play.game_messages import GameOptions
 
 NODES = (("10.0.0.1", 7777), ("10.0.0.2", 7778))
@@ -41,5 +41,7 @@ def test_what_connects_outside_is_passed_on_both_ways_until_it_ends() -> None:
             assert browser.recv(100) == b"200 OK"
             assert browser.recv(100) == b""
         outside.shutdown(socket.SHUT_RDWR)
-        passing.join(10)
-        assert not passing.is_alive()
+        ending = [passing, *(each for each in threading.enumerate() if each.name == RELAY)]
+        for thread in ending:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in ending)
