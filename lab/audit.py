@@ -194,9 +194,8 @@ def audit(
             try:
                 while not supervisor.row:  # by then the nodes of a cluster are known
                     supervisor.poll()
-                nodes = [node for node in supervisor.status.nodes if "port" in node]
                 here = [("127.0.0.1", supervisor.port)]
-                audit_player.tell(home, [(node["host"], node["port"]) for node in nodes] or here)
+                audit_player.tell(home, list(supervisor.status.gateway_nodes) or here)
                 for process in processes:
                     process.start()
                 shown = 0

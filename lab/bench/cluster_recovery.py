@@ -58,7 +58,7 @@ def measure(seconds: float) -> Iterator[Row]:
     show("cluster, weights in a second node's slot")
     with server_on(ADDRESS, CONFIG) as server:
         until(server, lambda: bool(server.status.nodes), "nodes are there")
-        ports = [node["port"] for node in server.status.nodes if "port" in node]
+        ports = [port for _, port in server.status.gateway_nodes]
         players = Players(ports)
         try:
             await_welcome(server, players.games)

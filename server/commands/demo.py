@@ -166,15 +166,9 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
 
 def _wait_for_nodes(supervisor: Supervisor, stop: SignalFlag) -> None:
     """Until it is known where all of a cluster's gateway nodes are."""
-    while len(_gateway_nodes(supervisor)) < supervisor.config.cluster.gateways:
+    while len(supervisor.status.gateway_nodes) < supervisor.config.cluster.gateways:
         supervisor.poll(0.05)
         _check_all_is_well(stop)
-
-
-def _gateway_nodes(supervisor: Supervisor) -> tuple[tuple[str, int], ...]:
-    """Host and port of each; none where the server runs on this machine alone."""
-    nodes = supervisor.status.nodes
-    return tuple((node["host"], node["port"]) for node in nodes if "port" in node)
 
 
 def _check_all_is_well(stop: SignalFlag, *players: Games) -> None:
@@ -192,7 +186,7 @@ def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> G
         env=args.env,
         host=supervisor.config.server.host,
         port=supervisor.port,
-        gateway_nodes=_gateway_nodes(supervisor),
+        gateway_nodes=supervisor.status.gateway_nodes,
         weaken=args.weaken,
         seed=supervisor.config.run.seed,
         token=token.get_secret_value() if token else None,

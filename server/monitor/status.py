@@ -118,6 +118,11 @@ class Status:
         return self.degraded if GATEWAY in self.degraded else ""
 
     @property
+    def gateway_nodes(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each of a cluster's, as far as they are known; none on one machine."""
+        return tuple((node["host"], node["port"]) for node in self.nodes if "port" in node)
+
+    @property
     def start_hint(self) -> StartHint:
         """How to start a game of this run."""
         game = self.spec.game if self.spec else self.config.run.game
